@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from innerloop.harness.process.guard import TRACKER_S, tracks
+from innerloop.harness.process.guard import Left, tracks
 
 MARK = "INNERLOOP_WORKER"  # in the environment of a worker and of all that it starts
 POLL_S = 0.02
@@ -42,20 +42,16 @@ def end_marked(mark: str, log: Path | None = None, since_s: float = 0) -> int:
     began after `since_s` (Unix time), such as one that was started without the environment; says how many there were.
 
     Goes on until twice none is found, since a process may have been forking, or have no environment in the midst of its
-    exec, for at most `PATIENCE_S`. Resource trackers come last, as in `guard.sweep`.
+    exec, for at most `PATIENCE_S`. Resource trackers come last (see `guard.Left`).
     """
     seen: set[int] = set()
-    alone_at = time.monotonic()
-    deadline = alone_at + PATIENCE_S
-    none = 0
+    deadline = time.monotonic() + PATIENCE_S
+    left, none = Left(), 0
     while none < 2 and time.monotonic() < deadline:
         found = marked(mark) | (writers(log, since_s) if log is not None else set())
         none = 0 if found else none + 1
         seen |= found
-        others = {pid for pid in found if not tracks(pid)}
-        if others:
-            alone_at = time.monotonic()
-        for pid in others or (found if time.monotonic() - alone_at > TRACKER_S else ()):
+        for pid in left.due(found):
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(POLL_S)

@@ -26,7 +26,8 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 POLL_S = 0.02
 SETTLE_S = 0.5  # after a worker's orderly end
 UNSTARTED = {errno.EAGAIN: "system_limit", errno.EMFILE: "system_limit", errno.ENOMEM: "out_of_memory_host"}  # causes
-TRACKER_S = 2.5  # for a resource tracker to end, once nothing else is left: on a busy machine 1 s was too short
+TRACKER_S = 2.5  # for a resource tracker that sleeps, once nothing else is left: what it waits for does not come
+LONGEST_S = 30.0  # for one that computes
 TEMPORARY = ".temporary"  # a folder that holds this file goes with the harness
 TEMP = "INNERLOOP_TEMP"  # the variable that names the folder for the worker's temporary files
 SHARED, LIBRARY = "/dev/shm", "__KMP_REGISTERED_LIB_"  # libiomp's file of a process: its pid and its user follow
@@ -97,7 +98,7 @@ def clean(begun_s: float, temp: str | None) -> int:
     """Leaves nothing of a worker; says how many processes had to be killed."""
     killed = sweep()
     unregister(begun_s)
-    remove_temp_folder(temp)
+    remove_folder(temp)
     remove_temporary()
     return killed
 
@@ -133,34 +134,29 @@ def stop(worker: subprocess.Popen, grace_s: float) -> None:
 def settle(patience_s: float) -> None:
     """Waits a moment for what ends by itself once the worker has, such as multiprocessing's resource tracker."""
     deadline = time.monotonic() + patience_s
-    while time.monotonic() < deadline:
-        try:
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-        except ChildProcessError:
-            return
+    while reap() and time.monotonic() < deadline:
         time.sleep(POLL_S)
+
+
+def reap() -> bool:
+    """Whether any process is left below this one; those that have ended are not from now on."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return False
+    return True
 
 
 def sweep() -> int:
     """Kills and reaps every process that is still below this one, and says how many it had to kill.
 
-    Orphans are handed to this process one generation at a time, so it goes on until there are none. Resource trackers
-    of multiprocessing's come last: what others had in shared memory they remove once those are gone.
+    Orphans are handed to this process one generation at a time, so it goes on until there are none.
     """
     killed: set[int] = set()
-    alone_at = time.monotonic()
-    while True:
-        try:
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-        except ChildProcessError:
-            return len(killed)
-        below = descendants(os.getpid())
-        others = {pid for pid in below if not tracks(pid)}
-        if others:
-            alone_at = time.monotonic()
-        due = others or (below if time.monotonic() - alone_at > TRACKER_S else set())
+    left = Left()
+    while reap():
+        due = left.due(descendants(os.getpid()))
         killed |= {pid for pid in due if lives(str(pid))}
         for pid in due:
             try:
@@ -168,6 +164,25 @@ def sweep() -> int:
             except ProcessLookupError:
                 pass
         time.sleep(POLL_S)
+    return len(killed)
+
+
+class Left:
+    """What is left of a worker. Multiprocessing's resource trackers come last, since what others had in shared memory
+    they remove once those are gone: seconds, on a busy machine. They are killed only where they go on sleeping."""
+
+    def __init__(self) -> None:
+        self._alone_at = self._asleep_at = time.monotonic()
+
+    def due(self, pids: set[int]) -> set[int]:
+        """Which of those that are left are to be killed now."""
+        now, others = time.monotonic(), {pid for pid in pids if not tracks(pid)}
+        if others:
+            self._alone_at = now
+        if not all(sleeps(pid) for pid in pids):
+            self._asleep_at = now
+        over = now - max(self._alone_at, self._asleep_at) > TRACKER_S or now - self._alone_at > LONGEST_S
+        return others or (pids if over else set())
 
 
 def tracks(pid: int) -> bool:
@@ -201,12 +216,23 @@ def unregister(since_s: float) -> None:
 
 def lives(pid: str) -> bool:
     """Whether a process is there, and not one that is ending and has given its memory back."""
+    return about(pid)[20] != "0"
+
+
+def sleeps(pid: int) -> bool:
+    """Whether a process that lives waits, and not for a disk, or was stopped."""
+    told = about(str(pid))
+    return told[0] in "STt" and told[20] != "0"
+
+
+def about(pid: str) -> list[str]:
+    """What proc(5) calls stat, from its third field on: state, ppid, ..., vsize (the 21st); as of a dead process (X)
+    where there is none."""
     try:
-        with open(f"/proc/{pid}/stat") as f:
-            about = f.read().rpartition(")")[2].split()  # from its third field on: state, ..., vsize
+        with open(f"/proc/{pid}/stat", "rb") as f:
+            return f.read().rpartition(b")")[2].decode().split()
     except OSError:
-        return False
-    return about[0] not in "ZX" and about[20] != "0"
+        return ["X", *["0"] * 20]
 
 
 def make_temp_folder() -> str | None:
@@ -228,8 +254,8 @@ def make_temp_folder() -> str | None:
     return folder
 
 
-def remove_temp_folder(folder: str | None) -> None:
-    """Removes all temporary files of a worker that is gone."""
+def remove_folder(folder: str | None) -> None:
+    """Removes a folder with all that is in it, where there is one."""
     if folder and os.path.isdir(folder):
         import shutil
 
@@ -238,10 +264,7 @@ def remove_temp_folder(folder: str | None) -> None:
 
 def clean_log() -> None:
     """Takes credentials out of the log, as the harness does where it lives (see engine_log.py)."""
-    root = os.path.abspath(__file__)
-    for _ in range(4):
-        root = os.path.dirname(root)
-    sys.path.insert(0, root)
+    sys.path.insert(0, os.path.abspath(os.path.join(__file__, *[".."] * 4)))
     try:
         from pathlib import Path
 
@@ -255,11 +278,8 @@ def clean_log() -> None:
 def remove_temporary() -> None:
     """Removes the folder that this runs in, where it is a temporary one and the harness is gone, or has told this to
     stop: whoever made it cannot, or need not."""
-    stopped, _, _ = select.select([0], [], [], 0)
-    if stopped and os.path.exists(TEMPORARY):
-        import shutil
-
-        shutil.rmtree(os.getcwd(), ignore_errors=True)
+    if select.select([0], [], [], 0)[0] and os.path.exists(TEMPORARY):
+        remove_folder(os.getcwd())
 
 
 def descendants(root: int) -> set[int]:
@@ -267,18 +287,12 @@ def descendants(root: int) -> set[int]:
     children: dict[int, list[int]] = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
-            try:
-                with open(f"/proc/{name}/stat", "rb") as f:
-                    parent = int(f.read().rpartition(b")")[2].split()[1])
-            except (OSError, IndexError, ValueError):
-                continue
-            children.setdefault(parent, []).append(int(name))
-    found: set[int] = set()
-    queue = [root]
+            children.setdefault(int(about(name)[1]), []).append(int(name))
+    found, queue = set(), [root]
     while queue:
-        for child in children.get(queue.pop(), ()):
-            found.add(child)
-            queue.append(child)
+        below = children.get(queue.pop(), [])
+        found.update(below)
+        queue += below
     return found
 
 

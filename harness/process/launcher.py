@@ -19,7 +19,7 @@ from innerloop.harness.process.bound import MARK, end_group, end_marked
 from innerloop.harness.process.ended import ended, explained, oom_kills
 from innerloop.harness.process.engine_log import blank_secrets
 from innerloop.harness.process.events import Account, Capture, Event, Round, account, of_all_windows
-from innerloop.harness.process.guard import TEMP, remove_temp_folder, unregister
+from innerloop.harness.process.guard import TEMP, remove_folder, unregister
 from innerloop.harness.process.guarding import guard_command, stop_guard
 from innerloop.harness.process.temp_folder import own_folder, remove_left, temp_variables
 from innerloop.harness.schema.reasons import Failure
@@ -166,7 +166,7 @@ class Worker:
                 end_group(worker_pid)
             end_marked(self._mark, self.log_path, self._begun_s)
             unregister(self._begun_s)
-            remove_temp_folder(self._temp)
+            remove_folder(self._temp)
         self._selector.close()
         os.close(self._control)
         if self._fifo is not None:

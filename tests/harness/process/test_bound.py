@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from innerloop.harness.process import bound
+from innerloop.harness.process import bound, guard
 from innerloop.harness.process.bound import MARK, end_group, end_marked, marked, with_parent, writers
 from innerloop.harness.process.launcher import Worker
 from tests.waiting import PATIENCE_S, gone, until
@@ -42,7 +42,7 @@ def test_a_program_whose_starter_has_gone_already_does_nothing() -> None:
 
 
 def test_what_marked_processes_had_in_shared_memory_goes_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bound, "TRACKER_S", PATIENCE_S)
+    monkeypatch.setattr(guard, "TRACKER_S", PATIENCE_S)
     monkeypatch.setattr(bound, "PATIENCE_S", PATIENCE_S)
     code = (
         "import time; from multiprocessing.shared_memory import SharedMemory\n"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from innerloop.harness.process import guard as guard_module
-from innerloop.harness.process.guard import TEMPORARY, lives, tracks
+from innerloop.harness.process.guard import TEMPORARY, lives, sleeps, tracks
 from tests.waiting import PATIENCE_S, gone, until
 
 GUARD = Path(__file__).parents[3] / "harness" / "process" / "guard.py"
@@ -29,15 +29,20 @@ os.write(int(sys.argv[1]), f"{os.getpid()} {child.pid} {orphan}".encode())
 {then}
 """
 
-# The guard with more patience for what ends by itself: on a busy machine that may take longer than its own.
-PATIENT = f"""
+
+def guard_with(**seconds: float) -> str:
+    """The guard with other times: what ends by itself may take longer than usual on a busy machine."""
+    return f"""
 import importlib.util, sys
 spec = importlib.util.spec_from_file_location("guard", {str(GUARD)!r})
 guard = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(guard)
-guard.SETTLE_S = guard.TRACKER_S = {PATIENCE_S}
+vars(guard).update({seconds!r})
 sys.exit(guard.main())
 """
+
+
+PATIENT = guard_with(SETTLE_S=PATIENCE_S, TRACKER_S=PATIENCE_S)
 
 
 class Started:
@@ -200,6 +205,59 @@ def test_what_a_killed_worker_had_in_shared_memory_goes_with_it(end):
     os.close(read_fd)
     assert kept.name.startswith("psm_")
     assert not kept.exists()
+
+
+# A resource tracker that computes for a second once the worker has gone, and then says that it is done.
+TRACKER = (
+    "# multiprocessing.resource_tracker\n"
+    "import os, sys, time\nos.write(1, b'.')\nsys.stdin.read()\nstarted = time.process_time()\n"
+    "while time.process_time() - started < {seconds}: pass\n"
+    "open('done', 'w').close()"
+)
+
+
+@pytest.mark.parametrize(("longest_s", "seconds", "killed"), [(PATIENCE_S, 1, 0), (0.3, 600, 1)])
+def test_a_tracker_that_computes_is_left_to_it_for_long(tmp_path, longest_s, seconds, killed):
+    """However long that takes on a busy machine; how long one may sleep is nothing here."""
+    tracker = [sys.executable, "-c", TRACKER.format(seconds=seconds)]
+    worker = (
+        "import os, signal, subprocess\n"
+        f"tracker = subprocess.Popen({tracker}, stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
+        "tracker.stdout.read(1)\nos.kill(os.getpid(), signal.SIGKILL)"
+    )
+    program = guard_with(SETTLE_S=0, TRACKER_S=0.1, LONGEST_S=longest_s)
+    read_fd, write_fd = os.pipe()
+    guard = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", program, str(write_fd), "0.3", "--", sys.executable, "-c", worker],
+        stdin=subprocess.PIPE,
+        pass_fds=[write_fd],
+        start_new_session=True,
+        cwd=tmp_path,
+    )
+    os.close(write_fd)
+    guard.wait(PATIENCE_S)
+    last = json.loads(os.read(read_fd, 4096))
+    os.close(read_fd)
+    assert (last["code"], last["leftover"]) == (-signal.SIGKILL, killed)
+    assert (tmp_path / "done").exists() == (killed == 0)
+
+
+def test_a_process_that_computes_or_has_ended_does_not_sleep():
+    waiting, computing, ended = (
+        subprocess.Popen(command)
+        for command in (["sleep", "600"], [sys.executable, "-c", "while True: pass"], ["true"])
+    )
+    try:
+        until(lambda: sleeps(waiting.pid))
+        until(lambda: not lives(str(ended.pid)))
+        assert not sleeps(ended.pid)
+        until(lambda: not sleeps(computing.pid))
+        computing.send_signal(signal.SIGSTOP)
+        until(lambda: sleeps(computing.pid))
+    finally:
+        for process in (waiting, computing, ended):
+            process.kill()
+            process.wait()
 
 
 def test_a_process_without_a_command_line_yet_may_become_a_tracker():

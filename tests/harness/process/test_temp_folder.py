@@ -15,7 +15,7 @@ import pytest
 
 from innerloop.engines import temp_folder
 from innerloop.harness.process import guard
-from innerloop.harness.process.guard import remove_temp_folder
+from innerloop.harness.process.guard import remove_folder
 from innerloop.harness.process.launcher import Worker, environment
 from innerloop.harness.process.temp_folder import NAMES_BYTES, OWN_BYTES, own_folder, remove_left
 from tests.waiting import until
@@ -43,7 +43,7 @@ def test_in_place_of_a_long_one_a_worker_gets_one_in_which_a_socket_can_be(
     path = own / ("x" * (NAMES_BYTES - 1))
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(path))
-    remove_temp_folder(str(own))
+    remove_folder(str(own))
     assert not own.exists()
 
 
@@ -159,7 +159,7 @@ def test_torchs_compiled_headers_stay_where_they_were_whole(tmp_path: Path, head
         fcntl.flock(maker, fcntl.LOCK_EX)
         assert headers().resolve() == kept
         assert sorted(path.name for path in kept.glob("*.gch")) == ["made.h.gch", "other.h.gch", "whole.h.gch"]
-    guard.remove_temp_folder(str(tmp_path / "own"))
+    guard.remove_folder(str(tmp_path / "own"))
     assert not (tmp_path / "own").exists()
     assert (kept / "whole.h.gch").exists()
 
