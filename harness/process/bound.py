@@ -42,16 +42,18 @@ def end_marked(mark: str, log: Path | None = None, since_s: float = 0) -> int:
     began after `since_s` (Unix time), such as one that was started without the environment; says how many there were.
 
     Goes on until twice none is found, since a process may have been forking, or have no environment in the midst of its
-    exec, for at most `PATIENCE_S`. Resource trackers come last (see `guard.Left`).
+    exec, for at most `PATIENCE_S`. Resource trackers come last (see `guard.Left`); then they are killed too.
     """
     seen: set[int] = set()
     deadline = time.monotonic() + PATIENCE_S
     left, none = Left(), 0
-    while none < 2 and time.monotonic() < deadline:
+    over = False
+    while none < 2 and not over:
+        over = time.monotonic() > deadline
         found = marked(mark) | (writers(log, since_s) if log is not None else set())
         none = 0 if found else none + 1
         seen |= found
-        for pid in left.due(found):
+        for pid in found if over else left.due(found):
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(POLL_S)

@@ -79,6 +79,21 @@ def test_marked_processes_are_ended_whatever_session_they_are_in() -> None:
             process.wait()
 
 
+def test_what_computes_and_seems_to_be_a_tracker_is_ended_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bound, "PATIENCE_S", 0.1)
+    mark = uuid.uuid4().hex
+    program = "# multiprocessing.resource_tracker\nprint(flush=True)\nwhile True: pass"
+    process = subprocess.Popen([sys.executable, "-c", program], env={**os.environ, MARK: mark}, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert end_marked(mark) == 1
+        assert process.wait(PATIENCE_S) == -signal.SIGKILL
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def test_a_process_that_is_seen_only_at_the_second_look_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     process = subprocess.Popen(["sleep", "600"])
     looks = iter([set(), {process.pid}, set(), set()])  # it is in the midst of its exec at the first
